@@ -70,7 +70,7 @@ def spiral_sequence(*, image_shape, **settings):
 
 CASES = {
     "pixelcnn": Case(
-        partial(PixelCNN, features=12, layers=2, first_kernel_size=5), pixelcnn_context
+        partial(PixelCNN, features=24, layers=2, first_kernel_size=5), pixelcnn_context
     ),
     "sequence": Case(partial(SequenceModel, hidden=12), everything_before),
     "sequence in a spiral": Case(spiral_sequence, everything_before),

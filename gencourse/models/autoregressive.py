@@ -32,6 +32,8 @@ class Autoregressive(nn.Module):
       pass for each site.
     """
 
+    unit = "bits/dim"  # of the loss
+
     def __init__(self, *, image_shape, levels, condition_dim=0):
         super().__init__()
         image_shape = tuple(int(size) for size in image_shape)
