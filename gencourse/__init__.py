@@ -1,5 +1,14 @@
 """Image generation, from probability to diffusion: the models of the course, one file each."""
 
-from gencourse.recipes import load
 
-__all__ = ["load"]
+def __getattr__(name):
+    # Imported when asked for, so that `import gencourse.data` does not load Jupyter's display.
+    if name == "load":
+        from gencourse.recipes import load
+
+        return load
+    if name in ("setup", "within"):
+        from gencourse import lesson
+
+        return getattr(lesson, name)
+    raise AttributeError(f"module 'gencourse' has no attribute {name!r}")

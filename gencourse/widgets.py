@@ -1,0 +1,79 @@
+"""Explorers: sliders and a picture that is drawn anew when one of them moves.
+
+An explorer is an ipywidgets box. Its `draw(**values)` returns the figure for given values, so that
+it can be called without a slider; an error in it is shown in place of the picture.
+"""
+
+import io
+import traceback
+
+import ipywidgets
+import matplotlib.pyplot as plt
+
+from gencourse import plots
+
+
+def png(fig, dpi=90):
+    """The PNG bytes of a figure, which is closed."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
+    plt.close(fig)
+    return buffer.getvalue()
+
+
+class Explorer(ipywidgets.VBox):
+    """`draw(**values) -> figure`, with a control (a slider, a menu) for each of its arguments."""
+
+    def __init__(self, draw, **controls):
+        self.draw, self.controls = draw, controls
+        self.picture = ipywidgets.Image(format="png")
+        self.problem = ipywidgets.HTML()
+        super().__init__([*controls.values(), self.picture, self.problem])
+        for control in controls.values():
+            control.observe(self.redraw, names="value")
+        self.redraw()
+
+    def redraw(self, _=None):
+        """Draws the picture for the present values of the controls."""
+        try:
+            values = {name: control.value for name, control in self.controls.items()}
+            self.picture.value = png(self.draw(**values))
+            self.problem.value = ""
+        except Exception:  # a widget's exception is lost otherwise: show it to the student
+            self.problem.value = f"<pre style='color:#b00'>{traceback.format_exc()}</pre>"
+
+
+def slider(description, low, high, value, step=None):
+    """An integer slider, or one of floats where `step` is a float; drawn anew when let go."""
+    kind = ipywidgets.FloatSlider if isinstance(step, float) else ipywidgets.IntSlider
+    return kind(
+        value,
+        min=low,
+        max=high,
+        step=step or 1,
+        description=description,
+        continuous_update=False,
+        style={"description_width": "110px"},
+    )
+
+
+class LossCurve(ipywidgets.Image):
+    """A learning curve that grows while `fit(..., watch=LossCurve())` runs.
+
+    Shows itself when the first point comes and goes away at the end, when
+    `plots.loss_curve(history)` draws the same for good.
+    """
+
+    def __init__(self):
+        super().__init__(format="png")
+        self.shown = False
+
+    def __call__(self, history):
+        from IPython.display import display
+
+        if not self.shown:
+            display(self)
+            self.shown = True
+        self.value = png(plots.loss_curve(history))
+        if len(history.losses) == history.n_steps:
+            self.close()
