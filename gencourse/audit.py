@@ -134,3 +134,24 @@ def randomised(module, seed=0):
             fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
             parameter.copy_(noise * ((2 / fan_in) ** 0.5 if parameter.dim() > 1 else 0.3))
     return module
+
+
+def receptive_field(model, site, images=8, seed=0):
+    """How strongly each pixel's embedding moves the logits at a site: (H, W), zero where unseen.
+
+    The gradient of the logits at `site` = (c, h, w) with respect to the output of `embed`, summed
+    in absolute value over levels, features and a few random images. For a `network` model.
+    """
+    channels, height, width = model.image_shape
+    if site not in model.sites():
+        raise ValueError(f"site: expected (c, h, w) within {model.image_shape}, got {site}")
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(model.levels, (images, channels, height, width), generator=generator)
+    embedded = model.embed(x).detach().requires_grad_()  # (B, H, W, ..., D)
+    c, h, w = site
+    logits = model.network(embedded)[:, c, h, w]  # (B, levels)
+    total = torch.zeros(height, width, dtype=embedded.dtype)
+    for level in range(model.levels):  # level by level, so that opposite signs do not cancel
+        (gradient,) = torch.autograd.grad(logits[:, level].sum(), embedded, retain_graph=True)
+        total += gradient.abs().flatten(3).sum(dim=(0, 3))
+    return total

@@ -3,9 +3,12 @@
 import io
 
 import matplotlib.pyplot as plt
+import torch
 from IPython.display import display
 from matplotlib import cycler
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 # Okabe and Ito (2008): eight colours that colour-blind readers can tell apart.
 COLOURS = [
@@ -93,3 +96,68 @@ def loss_curve(history, *, title=""):
     axis.set(xlabel="step", ylabel=f"loss ({history.unit})", title=title, xlim=(0, history.n_steps))
     axis.legend(frameon=False)
     return fig
+
+
+# ---------------------------------------------------------------- masks and context
+
+
+def masks(named):
+    """Square masks {title: (k, k)} side by side: open taps blue, closed ones white, centre red."""
+    fig, axes = plt.subplots(1, len(named), figsize=(2.1 * len(named), 2.3), squeeze=False)
+    for axis, (title, mask) in zip(axes.flat, named.items(), strict=True):
+        k = len(mask)
+        axis.imshow(mask, cmap=ListedColormap(["white", COLOURS[4]]), vmin=0, vmax=1)
+        for row in range(k):
+            for column in range(k):
+                axis.text(column, row, f"{mask[row][column]:.0f}", ha="center", va="center")
+        _frame(axis, k // 2, k // 2)
+        axis.set_xticks([i - 0.5 for i in range(1, k)], [])
+        axis.set_yticks([i - 0.5 for i in range(1, k)], [])
+        axis.grid(color="0.7", lw=0.5)
+        axis.tick_params(length=0)
+        axis.set_title(title, fontsize=10)
+    return fig
+
+
+def context(seen, row, column, *, title="", axis=None):
+    """What a pixel sees: seen pixels blue, earlier ones that never arrive orange, later ones
+    white, any later one that does arrive (a leak) black; the pixel itself has a red frame.
+
+    seen: boolean (H, W), or strengths, of which the logarithm sets the shade.
+    """
+    if axis is None:
+        _, axis = plt.subplots(figsize=(3.2, 3.4))
+    height, width = seen.shape
+    strength = seen.double()
+    number = torch.arange(height * width).view(height, width)
+    earlier = number < row * width + column
+    reached = strength > 0
+    colours = torch.ones(height, width, 3, dtype=torch.float64)
+    colours[earlier & ~reached] = _rgb(COLOURS[1])
+    colours[~earlier & reached] = 0.0
+    if (earlier & reached).any():
+        shade = strength[earlier & reached].log10()
+        shade = 0.35 + 0.65 * (shade - shade.min()) / (shade.max() - shade.min()).clamp(min=1e-9)
+        if shade.max() - shade.min() < 1e-9:  # yes or no: one shade
+            shade = torch.full_like(shade, 0.8)
+        blue = _rgb(COLOURS[0])
+        colours[earlier & reached] = 1 - shade[:, None] * (1 - blue)
+    axis.imshow(colours.numpy())
+    _frame(axis, row, column)
+    axis.set_xticks([i - 0.5 for i in range(1, width)], [])
+    axis.set_yticks([i - 0.5 for i in range(1, height)], [])
+    axis.grid(color="0.8", lw=0.4)
+    axis.tick_params(length=0)
+    axis.set_title(title, fontsize=10)
+    return axis.figure
+
+
+def _frame(axis, row, column):
+    """A red frame around one cell of an image."""
+    axis.add_patch(
+        Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, color=COLOURS[5], lw=2.5, zorder=3)
+    )
+
+
+def _rgb(colour):
+    return torch.tensor(to_rgb(colour), dtype=torch.float64)
