@@ -80,6 +80,24 @@ def draw_image(axis, image, levels):
     axis.set(xticks=[], yticks=[])
 
 
+def being_written(image, levels, step, sites=None):
+    """One-channel image (1, H, W) when `step` sites are written: those in blue, by level, the
+    next one red, the others white. sites: [(c, h, w), ...] in order; None for row by row."""
+    _, height, width = image.shape
+    sites = sites or [(0, h, w) for h in range(height) for w in range(width)]
+    colours = torch.ones(height, width, 3, dtype=torch.float64)
+    for c, h, w in sites[:step]:
+        shade = 1 - image[c, h, w].item() / (levels - 1)  # high levels dark blue
+        colours[h, w] = 1 - (1 - 0.85 * shade) * (1 - _rgb(COLOURS[0]))
+    fig, axis = plt.subplots(figsize=(2.6, 2.8))
+    if step < len(sites):
+        _, h, w = sites[step]
+        colours[h, w] = _rgb(COLOURS[5])
+    axis.imshow(colours.numpy())
+    axis.set(xticks=[], yticks=[], title=f"{step} of {len(sites)} sites written")
+    return fig
+
+
 # ---------------------------------------------------------------- training
 
 
@@ -161,3 +179,102 @@ def _frame(axis, row, column):
 
 def _rgb(colour):
     return torch.tensor(to_rgb(colour), dtype=torch.float64)
+
+
+# ---------------------------------------------------------------- points in the plane
+
+
+def points(axis, x, *, mean=None, covariance=None, samples=None):
+    """Points (N, 2), and the ellipses of a normal at 1 and 2 standard deviations, on an axis."""
+    axis.plot(*x.T, "o", ms=4, color=COLOURS[0], alpha=0.7, label="data")
+    if samples is not None:
+        axis.plot(*samples.T, "x", ms=4, color=COLOURS[5], label="samples")
+    if covariance is not None:
+        angle = torch.linspace(0, 2 * torch.pi, 200, dtype=covariance.dtype)
+        circle = torch.stack([angle.cos(), angle.sin()])  # (2, 200)
+        values, vectors = torch.linalg.eigh(covariance)
+        root = vectors * values.clamp(min=0).sqrt()  # root @ root.T is the covariance
+        for k, style in ((1, "-"), (2, "--")):
+            ellipse = mean[:, None] + k * root @ circle
+            axis.plot(*ellipse, style, color="#000000", lw=1.3, label=f"{k} σ")
+    axis.set_aspect("equal", adjustable="datalim")
+
+
+def worlds(sets, probability):
+    """Labelled points [(title, x (N, 2), labels (N,)), ...] on what a classifier says everywhere.
+
+    probability: points (M, 2) -> p(class 1 given the point), (M,).
+    """
+    both = torch.cat([x for _, x, _ in sets])
+    (left, low), (right, high) = both.amin(0) - 0.5, both.amax(0) + 0.5
+    across, up = torch.linspace(left, right, 150), torch.linspace(low, high, 150)
+    grid = torch.cartesian_prod(across, up)  # (22500, 2)
+    p = torch.as_tensor(probability(grid)).view(150, 150).T
+    fig, axes = plt.subplots(1, len(sets), figsize=(3.6 * len(sets), 3), sharex=True, sharey=True)
+    for axis, (title, x, labels) in zip(axes, sets, strict=True):
+        drawn = axis.contourf(across, up, p, levels=10, cmap="cividis", vmin=0, vmax=1)
+        for k, mark in enumerate("os"):
+            axis.plot(*x[labels == k].T, mark, ms=4, mfc=COLOURS[4 if k == 0 else 1], mec="black")
+        axis.set_title(title, fontsize=10)
+    fig.colorbar(drawn, ax=axes, label="p(class 1 | x)", ticks=[0, 0.5, 1])
+    return fig
+
+
+# ---------------------------------------------------------------- letters
+
+
+def visible(letter):
+    """A letter as it is drawn: the space and the end of a name get a sign."""
+    return {" ": "\N{OPEN BOX}", "\n": "\N{RETURN SYMBOL}"}.get(letter, letter)
+
+
+def letter_steps(probabilities, name, alphabet):
+    """What a language model expected at each step of a name, and what came.
+
+    probabilities: (T, len(alphabet)), a distribution for each letter of `name` (T letters).
+    """
+    fig, axis = plt.subplots(figsize=(8, 0.27 * len(name) + 0.9))
+    drawn = axis.imshow(probabilities, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, letter in enumerate(name):
+        column = alphabet.index(letter)
+        axis.add_patch(
+            Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=COLOURS[5], lw=2)
+        )
+    read = ["(start)", *(visible(letter) for letter in name[:-1])]
+    axis.set_xticks(range(len(alphabet)), [visible(letter) for letter in alphabet])
+    axis.set_yticks(range(len(name)), read)
+    axis.set(xlabel="next letter", ylabel="letter just read")
+    fig.colorbar(drawn, label="probability", pad=0.01)
+    return fig
+
+
+def letter_bits(rows, bits, *, highest=10.0):
+    """Strings, a row each, every letter coloured by how many bits it cost (0 .. highest)."""
+    longest = max(map(len, rows))
+    fig, axis = plt.subplots(figsize=(0.36 * longest + 1.6, 0.5 * len(rows) + 0.5))
+    grid = torch.full((len(rows), longest), torch.nan)
+    for i, (row, costs) in enumerate(zip(rows, bits, strict=True)):
+        grid[i, : len(row)] = torch.as_tensor(costs)[: len(row)]
+        for j, letter in enumerate(row):
+            dark = grid[i, j] < highest / 2
+            axis.text(j, i, visible(letter), ha="center", va="center", family="monospace",
+                      color="white" if dark else "black")
+        axis.text(longest - 0.2, i, f"{grid[i, : len(row)].sum():.1f} bits", va="center")
+    drawn = axis.imshow(grid, cmap="cividis", vmin=0, vmax=highest, aspect="auto")
+    axis.axis("off")
+    fig.colorbar(drawn, label="bits of a letter", pad=0.2, shrink=0.9)
+    return fig
+
+
+def names_at(first, alphabet, names, title=""):
+    """Left, the probabilities (len(alphabet),) of a first letter; right, names in three columns."""
+    fig, (axis, words) = plt.subplots(1, 2, figsize=(9.5, 2.6), width_ratios=[1, 1.25])
+    axis.bar(range(len(alphabet)), first)
+    axis.set_xticks(range(len(alphabet)), [visible(letter) for letter in alphabet], fontsize=7)
+    axis.set(ylim=(0, 1), xlabel="first letter", ylabel="probability")
+    words.axis("off")
+    each = -(-len(names) // 3)
+    for i, name in enumerate(names):
+        words.text(i // each / 3, 0.92 - i % each / each, name, family="monospace", fontsize=7.5)
+    fig.suptitle(title, fontsize=10)
+    return fig

@@ -57,6 +57,11 @@ def slider(description, low, high, value, step=None):
     )
 
 
+def play(last, interval=200):
+    """A player that counts from 0 to `last`, a step each `interval` milliseconds."""
+    return ipywidgets.Play(value=0, min=0, max=last, interval=interval)
+
+
 class LossCurve(ipywidgets.Image):
     """A learning curve that grows while `fit(..., watch=LossCurve())` runs.
 
@@ -77,3 +82,50 @@ class LossCurve(ipywidgets.Image):
         self.value = png(plots.loss_curve(history))
         if len(history.losses) == history.n_steps:
             self.close()
+
+
+def normal_explorer(x):
+    """Sliders for the covariance of a normal around the mean of points x (N, 2), and its NLL."""
+    import torch
+    from torch.distributions import MultivariateNormal
+
+    mean = x.mean(0)
+
+    def draw(sigma_1, sigma_2, correlation):
+        across = correlation * sigma_1 * sigma_2
+        entries = [[sigma_1**2, across], [across, sigma_2**2]]
+        covariance = torch.tensor(entries, dtype=x.dtype)
+        nats = -MultivariateNormal(mean, covariance).log_prob(x).mean().item()
+        fig, axis = plt.subplots(figsize=(4.2, 3.4))
+        plots.points(axis, x, mean=mean, covariance=covariance)
+        axis.set(xlim=(3, 7), ylim=(1.8, 5), title=f"NLL {nats:.3f} nats a point")
+        axis.legend(frameon=False, fontsize=8, loc="lower right")
+        return fig
+
+    return Explorer(
+        draw,
+        sigma_1=slider("sigma 1", 0.1, 1.0, 0.8, 0.05),
+        sigma_2=slider("sigma 2", 0.1, 1.0, 0.8, 0.05),
+        correlation=slider("correlation", -0.9, 0.9, 0.0, 0.05),
+    )
+
+
+def name_explorer(model, alphabet, decode, n=24):
+    """A temperature slider for a language model of names; the seed gives other draws."""
+    import torch
+
+    with torch.no_grad():
+        nothing = torch.zeros(1, *model.image_shape, dtype=torch.long)
+        first = model(nothing)[0, 0, 0, 0]  # (levels,): reads no letter yet
+
+    def draw(temperature, seed):
+        generator = torch.Generator().manual_seed(seed)
+        names = decode(model.sample(n, temperature=temperature, generator=generator))
+        p = (first / temperature).softmax(dim=0)
+        return plots.names_at(p, alphabet, names, f"temperature {temperature:.2f}")
+
+    return Explorer(
+        draw,
+        temperature=slider("temperature", 0.05, 2.0, 1.0, 0.05),
+        seed=slider("seed", 0, 20, 0),
+    )
