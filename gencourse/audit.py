@@ -25,7 +25,7 @@ class Audit:
 
     @property
     def leaks(self):
-        """[(site, source), ...]: a source that the site must not see (itself or later), but does."""
+        """[(site, source), ...]: a source that the site must not see, itself or later, but does."""
         return self._pairs(self.arrives & ~self._earlier())
 
     @property

@@ -53,8 +53,11 @@ def list_recipes() -> None:
         try:
             trained = recipes.metadata(name)
         except FileNotFoundError:
-            trained = "not trained: gencourse train " + name
-        print(f"{name:28} {trained}")
+            print(f"{name:20} not trained yet: gencourse train {name}")
+            continue
+        scores = ", ".join(f"{key} {value:,}" for key, value in trained["test"].items())
+        preview = ", a preview" if trained["preview"] else ""
+        print(f"{name:20} test: {scores} ({trained['steps']:,} steps{preview})")
 
 
 @app.command()
@@ -81,11 +84,11 @@ def sample(
     seed: int = 0,
     temperature: Annotated[float | None, typer.Option(help="Default: 1.")] = None,
 ) -> None:
-    """Draw images from a trained model into one PNG."""
+    """Draw images from a trained model into one PNG; names are printed."""
     import torch
     from torchvision.utils import save_image
 
-    from gencourse import recipes
+    from gencourse import recipes, text
 
     out = out or Path("build") / f"{name}.png"
     if out.suffix != ".png":
@@ -93,6 +96,9 @@ def sample(
     model = recipes.load(name)
     settings = {} if temperature is None else {"temperature": temperature}
     images = model.sample(n, generator=torch.Generator().manual_seed(seed), **settings)
+    if recipes.RECIPES[name].images is text.names:
+        print("\n".join(text.decode(images)))
+        return
     out.parent.mkdir(parents=True, exist_ok=True)
     save_image(images / (model.levels - 1), out, nrow=round(n**0.5), pad_value=0.5)
     print(f"{n} images in {out}")

@@ -61,8 +61,10 @@ DIGITS_SHA256 = "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b
 SPLITS = ("train", "valid", "test")
 SHIPPED = {  # data set: its files
     "digits": (),
-    **{name: tuple(f for f in FILES if f.startswith(name + "/"))
-       for name in ("mnist", "emoji", "photos", "paintings")},
+    **{
+        name: tuple(f for f in FILES if f.startswith(name + "/"))
+        for name in ("mnist", "emoji", "photos", "paintings")
+    },
     "emoji-noto": ("emoji/emoji.json", "emoji/noto.webp"),
     "emoji-twemoji": ("emoji/emoji.json", "emoji/twemoji.webp"),
 }
@@ -89,8 +91,10 @@ class Images:
 
     def __post_init__(self):
         if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4:
-            raise ValueError("pixels must be a uint8 tensor (N, C, H, W), got "
-                             f"{self.pixels.dtype} of shape {tuple(self.pixels.shape)}")
+            raise ValueError(
+                "pixels must be a uint8 tensor (N, C, H, W), got "
+                f"{self.pixels.dtype} of shape {tuple(self.pixels.shape)}"
+            )
         _check_levels(self.levels, 256)
         top = int(self.pixels.max()) if self.pixels.numel() else 0
         if top >= self.levels:
@@ -98,8 +102,9 @@ class Images:
         for name in ("labels", "captions"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.pixels):
-                raise ValueError(f"{name} must be as many as the {len(self.pixels)} images, "
-                                 f"got {len(value)}")
+                raise ValueError(
+                    f"{name} must be as many as the {len(self.pixels)} images, got {len(value)}"
+                )
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -108,14 +113,20 @@ class Images:
         if not isinstance(index, slice):
             index = torch.as_tensor(index)
             if index.ndim != 1 or (index.dtype == torch.bool and len(index) != len(self)):
-                raise ValueError(f"index must be a slice, a 1-D tensor of integers or {len(self)} "
-                                 f"booleans, got shape {tuple(index.shape)}; for image i alone "
-                                 "use images[i:i+1]")
+                raise ValueError(
+                    f"index must be a slice, a 1-D tensor of integers or {len(self)} "
+                    f"booleans, got shape {tuple(index.shape)}; for image i alone "
+                    "use images[i:i+1]"
+                )
         labels, captions = self.labels, self.captions
         if captions is not None:
             captions = tuple(captions[i] for i in torch.arange(len(self))[index].tolist())
-        return replace(self, pixels=self.pixels[index], captions=captions,
-                       labels=None if labels is None else labels[index])
+        return replace(
+            self,
+            pixels=self.pixels[index],
+            captions=captions,
+            labels=None if labels is None else labels[index],
+        )
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.pixels.shape[1:]))
@@ -207,8 +218,10 @@ def _shipped(name: str, folder: Path) -> tuple[Images, dict[str, slice | Tensor]
     if name == "digits":
         return _digits(), _bounds(1000, 1350)
     if not folder.is_dir():
-        raise DataError(f"there is no data folder {folder}: install gencourse from a clone of its "
-                        "repository with `pip install -e .`, or let GENCOURSE_DATA name the folder")
+        raise DataError(
+            f"there is no data folder {folder}: install gencourse from a clone of its "
+            "repository with `pip install -e .`, or let GENCOURSE_DATA name the folder"
+        )
     contents = {file: _read(file, folder) for file in SHIPPED[name]}
     if name == "mnist":
         return _mnist(contents), _bounds(50_000, 60_000)
@@ -225,8 +238,10 @@ def _read(file: str, folder: Path) -> bytes:
     else:
         if _sha256(content) == FILES[file]:
             return content
-        problem = (f"is not the shipped file: expected sha256 {FILES[file]}, got "
-                   f"{_sha256(content)}, of {len(content)} bytes")
+        problem = (
+            f"is not the shipped file: expected sha256 {FILES[file]}, got "
+            f"{_sha256(content)}, of {len(content)} bytes"
+        )
     raise DataError(f"{folder / file} {problem}. Restore it with `git checkout -- data/{file}`")
 
 
@@ -236,10 +251,16 @@ def _digits() -> Images:
     digits = load_digits()
     pixels = digits.images.astype(np.uint8)  # (1797, 8, 8)
     if _sha256(pixels.tobytes()) != DIGITS_SHA256:
-        raise DataError("scikit-learn's load_digits() does not return the 1,797 digits that it "
-                        "should. Restore them with `pip install --force-reinstall scikit-learn`")
-    return Images(torch.from_numpy(pixels[:, None]), 17, torch.from_numpy(digits.target).long(),
-                  classes=tuple("0123456789"))
+        raise DataError(
+            "scikit-learn's load_digits() does not return the 1,797 digits that it "
+            "should. Restore them with `pip install --force-reinstall scikit-learn`"
+        )
+    return Images(
+        torch.from_numpy(pixels[:, None]),
+        17,
+        torch.from_numpy(digits.target).long(),
+        classes=tuple("0123456789"),
+    )
 
 
 def _mnist(contents: dict[str, bytes]) -> Images:
@@ -281,8 +302,11 @@ def _pictures(contents: dict[str, bytes]) -> Images:
         if picture.size != (384, 384):  # the paintings: the square of the centre
             picture = ImageOps.fit(picture, (384, 384), Image.Resampling.LANCZOS)
         pixels.append(np.asarray(picture).transpose(2, 0, 1))  # (3, 384, 384)
-    return Images(torch.from_numpy(np.stack(pixels)), 256,
-                  captions=tuple(Path(file).stem for file in contents))
+    return Images(
+        torch.from_numpy(np.stack(pixels)),
+        256,
+        captions=tuple(Path(file).stem for file in contents),
+    )
 
 
 @cache
@@ -354,13 +378,15 @@ def _download(name: str, split: str, folder: Path) -> Images:
         raise DataError(
             f"could not get {name}: torchvision.datasets.{ONLINE[name]} tried to download it into "
             f"{folder} and failed with {type(error).__name__}: {error}. {', '.join(ONLINE)} need a "
-            f"connection; these do not: {', '.join(SHIPPED)}") from error
+            f"connection; these do not: {', '.join(SHIPPED)}"
+        ) from error
     train, test = (np.asarray(file.data) for file in files)
     if train.ndim == 3:
         train, test = train[..., None], test[..., None]  # (N, H, W, C)
     labels = [np.asarray(file.targets) for file in files]
-    images = _join(train.transpose(0, 3, 1, 2), test.transpose(0, 3, 1, 2), *labels,
-                   tuple(files[0].classes))
+    images = _join(
+        train.transpose(0, 3, 1, 2), test.transpose(0, 3, 1, 2), *labels, tuple(files[0].classes)
+    )
     return images[_bounds(len(train) - (5000 if name == "cifar10" else 10_000), len(train))[split]]
 
 

@@ -197,7 +197,7 @@ def points(axis, x, *, mean=None, covariance=None, samples=None):
         for k, style in ((1, "-"), (2, "--")):
             ellipse = mean[:, None] + k * root @ circle
             axis.plot(*ellipse, style, color="#000000", lw=1.3, label=f"{k} σ")
-    axis.set_aspect("equal", adjustable="datalim")
+    axis.set_aspect("equal")
 
 
 def worlds(sets, probability):
@@ -237,9 +237,7 @@ def letter_steps(probabilities, name, alphabet):
     drawn = axis.imshow(probabilities, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, letter in enumerate(name):
         column = alphabet.index(letter)
-        axis.add_patch(
-            Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=COLOURS[5], lw=2)
-        )
+        axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=COLOURS[5], lw=2))
     read = ["(start)", *(visible(letter) for letter in name[:-1])]
     axis.set_xticks(range(len(alphabet)), [visible(letter) for letter in alphabet])
     axis.set_yticks(range(len(name)), read)
@@ -257,8 +255,15 @@ def letter_bits(rows, bits, *, highest=10.0):
         grid[i, : len(row)] = torch.as_tensor(costs)[: len(row)]
         for j, letter in enumerate(row):
             dark = grid[i, j] < highest / 2
-            axis.text(j, i, visible(letter), ha="center", va="center", family="monospace",
-                      color="white" if dark else "black")
+            axis.text(
+                j,
+                i,
+                visible(letter),
+                ha="center",
+                va="center",
+                family="monospace",
+                color="white" if dark else "black",
+            )
         axis.text(longest - 0.2, i, f"{grid[i, : len(row)].sum():.1f} bits", va="center")
     drawn = axis.imshow(grid, cmap="cividis", vmin=0, vmax=highest, aspect="auto")
     axis.axis("off")
@@ -278,3 +283,67 @@ def names_at(first, alphabet, names, title=""):
         words.text(i // each / 3, 0.92 - i % each / each, name, family="monospace", fontsize=7.5)
     fig.suptitle(title, fontsize=10)
     return fig
+
+
+# ---------------------------------------------------------------- orders of generation
+
+
+def generation(image, order, step, levels, *, title="", axis=None):
+    """An image (C, H, W) being written: what is there in shades of blue (the darker, the higher
+    its level), the pixel of `step` in red, what comes later grey.
+
+    order: the sites [(c, h, w), ...] in generation order.
+    """
+    if axis is None:
+        _, axis = plt.subplots(figsize=(2.6, 2.8))
+    _, height, width = image.shape
+    blue, later = _rgb(COLOURS[0]), torch.full((3,), 0.8, dtype=torch.float64)
+    colours = later.expand(height, width, 3).clone()
+    for c, h, w in order[:step]:
+        colours[h, w] = 1 - (image[c, h, w].item() / (levels - 1)) * (1 - blue)
+    if step < len(order):
+        _, h, w = order[step]
+        colours[h, w] = _rgb(COLOURS[5])
+    axis.imshow(colours.numpy())
+    axis.set_xticks([i - 0.5 for i in range(1, width)], [])
+    axis.set_yticks([i - 0.5 for i in range(1, height)], [])
+    axis.grid(color="0.7", lw=0.4)
+    axis.tick_params(length=0)
+    axis.set_title(title, fontsize=10)
+    return axis.figure
+
+
+def writing_step(image, order, step, p):
+    """One step of writing an image: left the picture so far, right the distribution p (levels,)
+    of the current pixel; the level that it took is red."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 2.9), width_ratios=[1, 1.7])
+    _, h, w = order[step]
+    generation(image, order, step, len(p), axis=left, title=f"step {step + 1} of {len(order)}")
+    bars = right.bar(range(len(p)), p.tolist())
+    bars[int(image[order[step]])].set_color(COLOURS[5])
+    right.set(ylim=(0, 1), xlabel="level", ylabel="probability")
+    right.set_title(f"the pixel in row {h + 1}, column {w + 1}, given the blue ones", fontsize=10)
+    return fig
+
+
+def orders(named, image_shape):
+    """Orders of generation {title: [(c, h, w), ...]} of one-channel images: a number a pixel,
+    the way from the first to the last, neighbours in time joined by a line."""
+    fig, axes = plt.subplots(1, len(named), figsize=(2.5 * len(named), 2.8), squeeze=False)
+    for axis, (title, order) in zip(axes.flat, named.items(), strict=True):
+        number = torch.zeros(image_shape[1:])
+        for step, (_, h, w) in enumerate(order):
+            number[h, w] = step
+            axis.text(w, h, step + 1, ha="center", va="center", fontsize=6.5, zorder=3)
+        axis.imshow(number, cmap=ListedColormap(_shades(len(order))))
+        rows, columns = [h for _, h, _ in order], [w for _, _, w in order]
+        axis.plot(columns, rows, color=COLOURS[5], lw=0.8, alpha=0.7)
+        axis.axis("off")
+        axis.set_title(title, fontsize=10)
+    return fig
+
+
+def _shades(n):
+    """n shades from white to blue."""
+    blue = _rgb(COLOURS[0])
+    return [(1 - 0.75 * i / max(1, n - 1) * (1 - blue)).tolist() for i in range(n)]

@@ -67,11 +67,12 @@ RECIPES = {
     ),
     "sequence-digits": Recipe(
         SequenceModel,
-        DIGITS | {"hidden": 128, "dropout": 0.5},
+        DIGITS | {"hidden": 192, "dropout": 0.65},
         "digits",
         partial(data.load, "digits"),
         n_steps=1500,
-        lr=4e-3,
+        lr=6e-3,
+        step={"weight_decay": 0.1},
     ),
     "pixelcnn-digits": Recipe(
         PixelCNN,

@@ -17,7 +17,9 @@ def encode(names, length):
     for name in names:
         unknown = sorted(set(name) - set(ALPHABET[1:]))
         if unknown:
-            raise ValueError(f"names: expected letters of {ALPHABET[1:]!r}, got {unknown} in {name!r}")
+            raise ValueError(
+                f"names: expected letters of {ALPHABET[1:]!r}, got {unknown} in {name!r}"
+            )
         if len(name) >= length:
             raise ValueError(
                 f"names: expected fewer than length={length} letters, got {len(name)} in {name!r}"

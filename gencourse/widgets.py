@@ -129,3 +129,46 @@ def name_explorer(model, alphabet, decode, n=24):
         temperature=slider("temperature", 0.05, 2.0, 1.0, 0.05),
         seed=slider("seed", 0, 20, 0),
     )
+
+
+def writing_explorer(images, order, probabilities):
+    """Images (N, C, H, W) written site by site: a play button and a slider for the step.
+
+    probabilities: (N, T, levels), p of each site given those before it, in generation order.
+    """
+
+    def draw(image, step):
+        return plots.writing_step(images[image], order, step, probabilities[image, step])
+
+    step = slider("step", 0, len(order) - 1, 0)
+    play = ipywidgets.Play(min=0, max=len(order) - 1, interval=350, description="write")
+    explorer = Explorer(draw, image=slider("sample", 0, len(images) - 1, 0), step=step)
+    ipywidgets.jslink((play, "value"), (step, "value"))
+    explorer.children = [play, *explorer.children]
+    return explorer
+
+
+def completion_explorer(model, images, n=8):
+    """Completions of an image whose first rows are known, for a model that writes row by row."""
+    import torch
+
+    _, height, width = model.image_shape
+
+    def draw(image, rows, seed):
+        known = torch.zeros(model.image_shape, dtype=torch.bool)
+        known[:, :rows] = True
+        x = images[image : image + 1].long()
+        generator = torch.Generator().manual_seed(seed)
+        drawn = model.complete(x.expand(n, -1, -1, -1), known, generator=generator)
+        given = torch.where(known, x[0], 0)[None]
+        titles = ["true", f"{rows} rows known", *[f"completion {i + 1}" for i in range(n)]]
+        return plots.image_grid(
+            torch.cat([x, given, drawn]), model.levels, columns=(n + 2) // 2, titles=titles
+        )
+
+    return Explorer(
+        draw,
+        image=slider("test digit", 0, len(images) - 1, 0),
+        rows=slider("known rows", 0, height - 1, height // 2),
+        seed=slider("seed", 0, 20, 0),
+    )

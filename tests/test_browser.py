@@ -62,3 +62,16 @@ def test_failing_cell_and_console_error_are_seen(tmp_path):
             browser.run_all(page)
         page.evaluate("console.error('planted')")
         assert [problem.partition(" ")[0] for problem in page.problems] == ["planted"]
+
+
+def test_lesson_03_runs_and_its_explorer_moves():
+    """The whole lesson in the browser; then the depth and the probed pixel are moved."""
+    with browser.open_lesson(ROOT / "notebooks/03_pixelcnn.ipynb") as page:
+        browser.run_all(page)
+        keep_screens(page, "03")
+        seen = [browser.picture(page)]
+        for slider in (0, 1, 2, 3):  # layers, kernel, row and column of the probed pixel
+            browser.move_slider(page, slider, steps=1)
+            seen.append(browser.picture(page, slider, other_than=seen[-1]))
+        assert len(set(seen)) == len(seen), "a slider did not change the picture"
+        assert not page.problems

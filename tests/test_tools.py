@@ -10,8 +10,9 @@ from importlib.machinery import SourceFileLoader
 import nbformat
 import pytest
 from lessons import IGNORE, MEASURED, ROOT
+from typer.testing import CliRunner
 
-from gencourse import data, doctor
+from gencourse import cli, data, doctor, recipes
 from gencourse.run import find_lesson, run
 
 FIGURE = """
@@ -171,6 +172,41 @@ def test_command_line_tells_user_errors_in_one_line():
     assert result.returncode == 2
     assert result.stderr.startswith("gencourse: There is no lesson '99'. Lessons:")
     assert "Traceback" not in result.stderr
+
+
+def test_list_names_every_recipe():
+    result = CliRunner().invoke(cli.app, ["list"])
+    assert [line.split()[0] for line in result.output.splitlines()] == list(recipes.RECIPES)
+
+
+def test_sample_draws_the_same_images_from_the_same_seed(tmp_path):
+    def draw(name, seed):
+        arguments = [
+            "sample",
+            "pixelcnn-digits",
+            "-n",
+            "4",
+            "--seed",
+            seed,
+            "--out",
+            tmp_path / name,
+        ]
+        result = CliRunner().invoke(cli.app, list(map(str, arguments)), catch_exceptions=False)
+        assert result.exit_code == 0
+        return digest(tmp_path / name)
+
+    assert draw("a.png", seed=1) == draw("b.png", seed=1) != draw("c.png", seed=2)
+
+
+def test_sample_prints_names():
+    result = CliRunner().invoke(cli.app, ["sample", "sequence-names", "-n", "3"])
+    assert len(result.output.splitlines()) == 3
+
+
+def test_sample_wants_a_png():
+    with pytest.raises(ValueError, match="to end in .png, not .jpg"):
+        arguments = ["sample", "pixelcnn-digits", "--out", "a.jpg"]
+        CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
 
 
 def test_failing_lesson_makes_the_command_fail(tmp_path):

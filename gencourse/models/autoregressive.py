@@ -260,8 +260,8 @@ class Autoregressive(nn.Module):
             if len(gaps):
                 i, step = gaps[0].tolist()
                 raise ValueError(
-                    f"{name}: expected a prefix of sites(), but in image {i} site {sites[step + 1]} "
-                    f"is known and site {sites[step]}, before it, is not; "
+                    f"{name}: expected a prefix of sites(), but in image {i} "
+                    f"site {sites[step + 1]} is known and site {sites[step]}, before it, is not; "
                     "complete_weighted takes any set"
                 )
         return known
