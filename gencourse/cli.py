@@ -51,13 +51,19 @@ def list_recipes() -> None:
 
     for name in recipes.RECIPES:
         try:
-            trained = recipes.metadata(name)
+            print(summary(name, recipes.metadata(name)))
         except FileNotFoundError:
-            print(f"{name:20} not trained yet: gencourse train {name}")
-            continue
-        scores = ", ".join(f"{key} {value:,}" for key, value in trained["test"].items())
-        preview = ", a preview" if trained["preview"] else ""
-        print(f"{name:20} test: {scores} ({trained['steps']:,} steps{preview})")
+            print(f"{name:16} not trained yet: gencourse train {name}")
+
+
+def summary(name: str, metadata: dict) -> str:
+    """One line: how good a checkpoint is on the test set, and what it took."""
+    test, preview = metadata["test"], ", preview" if metadata["preview"] else ""
+    return (
+        f"{name:16} {test['nats']:6.2f} nats, {test['bits_per_dim']:.3f} bits/dim, "
+        f"{metadata['parameters']:,} parameters, {metadata['steps']:,} steps in "
+        f"{metadata['train_seconds']:,} s{preview}"
+    )
 
 
 @app.command()
@@ -73,7 +79,7 @@ def train(
 
     if threads:
         torch.set_num_threads(threads)
-    recipes.train(name, steps=steps)
+    print(summary(name, recipes.train(name, steps=steps)))
 
 
 @app.command()
