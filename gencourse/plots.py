@@ -73,6 +73,17 @@ def image_grid(images, levels, *, columns=8, titles=None, size=1.1):
     return fig
 
 
+def image_rows(named, *, columns=10, size=0.8):
+    """{title: (images (N, C, H, W), levels)}: a row of the first images under each title."""
+    fig, axes = plt.subplots(len(named), 1, figsize=(size * columns, 1.3 * size * len(named)))
+    for axis, (title, (images, levels)) in zip(axes, named.items(), strict=True):
+        axis.axis("off")
+        axis.set_title(title, fontsize=9, loc="left")
+        for i, image in enumerate(images[:columns]):
+            draw_image(axis.inset_axes((i / columns, 0, 0.95 / columns, 1)), image, levels)
+    return fig
+
+
 def draw_image(axis, image, levels):
     """One image (C, H, W) of integers 0 .. levels-1 on an axis: grey or RGB."""
     picture = (image.float() / (levels - 1)).movedim(0, -1).cpu().numpy()
@@ -273,14 +284,14 @@ def letter_bits(rows, bits, *, highest=10.0):
 
 def names_at(first, alphabet, names, title=""):
     """Left, the probabilities (len(alphabet),) of a first letter; right, names in three columns."""
-    fig, (axis, words) = plt.subplots(1, 2, figsize=(9.5, 2.6), width_ratios=[1, 1.25])
+    fig, (axis, words) = plt.subplots(1, 2, figsize=(10, 3), width_ratios=[1, 1.9])
     axis.bar(range(len(alphabet)), first)
     axis.set_xticks(range(len(alphabet)), [visible(letter) for letter in alphabet], fontsize=7)
     axis.set(ylim=(0, 1), xlabel="first letter", ylabel="probability")
     words.axis("off")
     each = -(-len(names) // 3)
     for i, name in enumerate(names):
-        words.text(i // each / 3, 0.92 - i % each / each, name, family="monospace", fontsize=7.5)
+        words.text(i // each / 3, 0.92 - i % each / each, name, family="monospace", fontsize=8.5)
     fig.suptitle(title, fontsize=10)
     return fig
 
@@ -305,6 +316,7 @@ def generation(image, order, step, levels, *, title="", axis=None):
         _, h, w = order[step]
         colours[h, w] = _rgb(COLOURS[5])
     axis.imshow(colours.numpy())
+    axis.spines[:].set_visible(False)
     axis.set_xticks([i - 0.5 for i in range(1, width)], [])
     axis.set_yticks([i - 0.5 for i in range(1, height)], [])
     axis.grid(color="0.7", lw=0.4)
@@ -322,6 +334,7 @@ def writing_step(image, order, step, p):
     bars = right.bar(range(len(p)), p.tolist())
     bars[int(image[order[step]])].set_color(COLOURS[5])
     right.set(ylim=(0, 1), xlabel="level", ylabel="probability")
+    right.set_xticks(range(0, len(p), max(1, len(p) // 8)))
     right.set_title(f"the pixel in row {h + 1}, column {w + 1}, given the blue ones", fontsize=10)
     return fig
 

@@ -7,6 +7,7 @@ from time import perf_counter
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.output_widget import OutputWidget
 from nbconvert import HTMLExporter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +20,17 @@ PAGE = """{% extends 'lab/index.html.j2' %}
 </div>
 {% endblock %}
 """  # nbconvert's own page drops the alternative text of figures
+
+
+class QuietOutputWidget(OutputWidget):
+    """Keeps what a widget prints, without telling the kernel.
+
+    nbclient's own tells it, while waiting for the kernel's reply on the same socket; the reply can
+    then go unnoticed, and among some tens of widget cells one waits for ever.
+    """
+
+    def sync_state(self) -> None:
+        pass
 
 
 def find_lesson(name: str) -> Path:
@@ -60,6 +72,7 @@ def execute(
         extra_arguments=["--IPKernelApp.log_level=40"],  # errors alone, no start-up notices
         resources={"metadata": {"path": str(folder)}},
     )
+    client.widget_registry["@jupyter-widgets/output"]["OutputModel"] = QuietOutputWidget
     with client.setup_kernel():
         try:
             for number, (index, cell) in enumerate(code_cells, start=1):

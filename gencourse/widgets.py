@@ -26,7 +26,7 @@ class Explorer(ipywidgets.VBox):
 
     def __init__(self, draw, **controls):
         self.draw, self.controls = draw, controls
-        self.picture = ipywidgets.Image(format="png")
+        self.picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})
         self.problem = ipywidgets.HTML()
         super().__init__([*controls.values(), self.picture, self.problem])
         for control in controls.values():
@@ -172,3 +172,32 @@ def completion_explorer(model, images, n=8):
         rows=slider("known rows", 0, height - 1, height // 2),
         seed=slider("seed", 0, 20, 0),
     )
+
+
+def emoji_explorer():
+    """One emoji, chosen by name, as both hands draw it."""
+    from gencourse import data
+
+    hands = {}
+    for hand in ("noto", "twemoji"):
+        hands[hand] = {}
+        for split in data.SPLITS:
+            images = data.load(f"emoji-{hand}", split)
+            hands[hand].update(zip(images.captions, images.pixels, strict=True))
+
+    def draw(name):
+        fig, axes = plt.subplots(1, 2, figsize=(4, 2.3))
+        for axis, (hand, pictures) in zip(axes, hands.items(), strict=True):
+            plots.draw_image(axis, pictures[name], 256)
+            axis.set_title(hand, fontsize=9)
+        fig.suptitle(name)
+        return fig
+
+    names = ipywidgets.Combobox(
+        value="hot beverage",
+        options=tuple(sorted(hands["noto"])),
+        ensure_option=True,
+        continuous_update=False,
+        description="name",
+    )
+    return Explorer(draw, name=names)

@@ -48,9 +48,13 @@ def write(path, *sources, seconds=5):
     return path
 
 
-def call(*command):
+def call(*command, timeout=300):
     return subprocess.run(
-        [sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
 
 
@@ -172,6 +176,13 @@ def test_command_line_tells_user_errors_in_one_line():
     assert result.returncode == 2
     assert result.stderr.startswith("gencourse: There is no lesson '99'. Lessons:")
     assert "Traceback" not in result.stderr
+
+
+def test_many_widgets_do_not_hang(tmp_path):
+    path = write(tmp_path / "many.ipynb", *[WIDGET] * 100)
+    source = "import sys; from gencourse.run import run; from pathlib import Path; "
+    result = call("-c", source + "run(sys.argv[1], Path(sys.argv[2]))", path, tmp_path, timeout=120)
+    assert result.returncode == 0 and "cell 100 of 100" in result.stdout
 
 
 def test_list_names_every_recipe():
