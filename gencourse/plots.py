@@ -91,24 +91,6 @@ def draw_image(axis, image, levels):
     axis.set(xticks=[], yticks=[])
 
 
-def being_written(image, levels, step, sites=None):
-    """One-channel image (1, H, W) when `step` sites are written: those in blue, by level, the
-    next one red, the others white. sites: [(c, h, w), ...] in order; None for row by row."""
-    _, height, width = image.shape
-    sites = sites or [(0, h, w) for h in range(height) for w in range(width)]
-    colours = torch.ones(height, width, 3, dtype=torch.float64)
-    for c, h, w in sites[:step]:
-        shade = 1 - image[c, h, w].item() / (levels - 1)  # high levels dark blue
-        colours[h, w] = 1 - (1 - 0.85 * shade) * (1 - _rgb(COLOURS[0]))
-    fig, axis = plt.subplots(figsize=(2.6, 2.8))
-    if step < len(sites):
-        _, h, w = sites[step]
-        colours[h, w] = _rgb(COLOURS[5])
-    axis.imshow(colours.numpy())
-    axis.set(xticks=[], yticks=[], title=f"{step} of {len(sites)} sites written")
-    return fig
-
-
 # ---------------------------------------------------------------- training
 
 

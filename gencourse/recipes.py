@@ -163,6 +163,7 @@ def train(name, steps=None, progress=True):
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     save_file(half, unfinished, {"gencourse": json.dumps(metadata)})
+    unfinished.chmod(0o644)  # it is made for its owner alone
     os.replace(unfinished, path)
     state.unlink()
     return metadata

@@ -57,11 +57,6 @@ def slider(description, low, high, value, step=None):
     )
 
 
-def play(last, interval=200):
-    """A player that counts from 0 to `last`, a step each `interval` milliseconds."""
-    return ipywidgets.Play(value=0, min=0, max=last, interval=interval)
-
-
 class LossCurve(ipywidgets.Image):
     """A learning curve that grows while `fit(..., watch=LossCurve())` runs.
 

@@ -217,8 +217,12 @@ def test_every_group_is_named_after_a_member_and_alike_names_exist():
 
 def test_selection():
     images = gradient()
-    for index in (slice(3, 9), torch.arange(3, 9), [3, 4, 5, 6, 7, 8],
-                  (torch.arange(40) >= 3) & (torch.arange(40) < 9)):
+    for index in (
+        slice(3, 9),
+        torch.arange(3, 9),
+        [3, 4, 5, 6, 7, 8],
+        (torch.arange(40) >= 3) & (torch.arange(40) < 9),
+    ):
         part = images[index]
         assert torch.equal(part.pixels, images.pixels[3:9]) and len(part) == 6
         assert part.labels.tolist() == [3, 4, 5, 6, 7, 8] and part.levels == 17
@@ -361,8 +365,11 @@ def altered(path):
 )
 def test_a_damaged_file_is_named(copy, name, file, damage):
     damage(copy / file)
-    words = {missing: "cannot be read (No such file", truncated: "is not the shipped file",
-             altered: "is not the shipped file"}[damage]
+    words = {
+        missing: "cannot be read (No such file",
+        truncated: "is not the shipped file",
+        altered: "is not the shipped file",
+    }[damage]
     with pytest.raises(DataError) as error:
         load(name)
     assert str(copy / file) in str(error.value) and words in str(error.value)
@@ -426,10 +433,17 @@ def test_checksums_identify_the_data_sets():
 
 
 def test_the_environment_names_the_folder_and_the_import_is_light():
-    code = ("import sys; from gencourse import data; print(data.DATA); print([m for m in "
-            "('matplotlib', 'IPython', 'ipywidgets', 'torchvision') if m in sys.modules])")
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                         env={"GENCOURSE_DATA": "/elsewhere"})
+    code = (
+        "import sys; from gencourse import data; print(data.DATA); print([m for m in "
+        "('matplotlib', 'IPython', 'ipywidgets', 'torchvision') if m in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"GENCOURSE_DATA": "/elsewhere"},
+    )
     assert run.stdout.split("\n")[:2] == ["/elsewhere", "[]"]
 
 
@@ -444,8 +458,14 @@ def test_a_failed_download_is_explained(name, monkeypatch, tmp_path):
     monkeypatch.setattr(torchvision.datasets, data.ONLINE[name], fail)
     with pytest.raises(DataError) as error:
         load(name, root=tmp_path)
-    for word in (name, f"torchvision.datasets.{data.ONLINE[name]}", str(tmp_path), "connection",
-                 "OSError: no route to host", "these do not: digits, mnist, emoji, photos"):
+    for word in (
+        name,
+        f"torchvision.datasets.{data.ONLINE[name]}",
+        str(tmp_path),
+        "connection",
+        "OSError: no route to host",
+        "these do not: digits, mnist, emoji, photos",
+    ):
         assert word in str(error.value)
 
 

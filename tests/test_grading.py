@@ -22,10 +22,15 @@ def lesson(request):
 
 
 def exercises(path):
-    """{grade_id of an exercise: grade_id of the test cell that follows it}."""
-    cells = grading.exercise_cells(nbformat.read(path, as_version=4))[1:]
-    ids = [(c.metadata.nbgrader.grade_id, c.metadata.nbgrader.solution) for c in cells]
-    return {ids[i][0]: ids[i + 1][0] for i in range(len(ids) - 1) if ids[i][1]}
+    """{grade_id of an exercise: grade_ids of the test cells that follow it}."""
+    tests = {}
+    for cell in grading.exercise_cells(nbformat.read(path, as_version=4))[1:]:
+        info = cell.metadata.nbgrader
+        if info.solution:
+            tests[info.grade_id] = following = []
+        else:
+            following.append(info.grade_id)
+    return tests
 
 
 def test_the_solution_earns_all_points(lesson):
@@ -43,7 +48,8 @@ def test_every_wrong_answer_loses_its_points(lesson):
     for exercise, sources in wrong.items():
         for i, source in enumerate(sources):
             earned = grading.points(grading.answer(path, {exercise: source}), solved)
-            assert earned[tests[exercise]] == 0, f"{exercise}, wrong answer {i}, earned points"
+            lost = [test for test in tests[exercise] if earned[test] == 0]
+            assert lost, f"{exercise}, wrong answer {i}, earned all its points"
 
 
 def test_the_empty_stub_earns_nothing(lesson):

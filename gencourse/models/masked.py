@@ -72,15 +72,15 @@ class MaskedConv2d(nn.Module):
     def forward(self, x, state=None):
         if state is None:
             return self.everywhere(x)
-        taps, weight = state.once(self, lambda: self.taps(state))
+        taps, weight, bias = state.once(self)
         window = x  # enough for a 1x1 convolution
-        if self.radius > 0:
+        if taps is not None:
             kept = x
             if x.dim() == 2:
                 kept = state.kept(self, x.shape[1])
                 kept[:, state.pixel] = x
             window = kept.index_select(1, taps[state.pixel]).flatten(1)  # (B, T * in)
-        return torch.addmm(self.bias, window, weight)
+        return torch.addmm(bias, window, weight)
 
     def everywhere(self, x):
         r, weight = self.radius, self.masked_weight()
@@ -93,12 +93,14 @@ class MaskedConv2d(nn.Module):
     def masked_weight(self):
         return self.mask * self.weight
 
-    def taps(self, state):
-        """For one window: where its T unmasked taps lie, (H*W, T), and their weights."""
+    def constants(self, state):
+        """For one window: where its T unmasked taps lie, a (T,) tensor for each pixel (None for a
+        1x1 convolution), their weights (T * in, out), and the bias."""
         used = self.mask.amax(dim=(0, 1)).nonzero()  # (T, 2)
         weight = self.masked_weight()[:, :, used[:, 0], used[:, 1]]  # (out, in, T)
-        weight = weight.permute(2, 1, 0).flatten(0, 1).contiguous()  # (T * in, out)
-        return state.neighbours((used - self.radius).tolist()), weight
+        weight = weight.permute(2, 1, 0).flatten(0, 1).contiguous()
+        taps = state.neighbours((used - self.radius).tolist()) if self.radius else None
+        return taps, weight, self.bias.detach()
 
 
 class Pixels(nn.Module):
@@ -166,10 +168,10 @@ class State:
         self.image, self.embedded = self.image[indices], self.embedded[indices]
         self.maps = {layer: kept[indices] for layer, kept in self.maps.items()}
 
-    def once(self, layer, compute):
-        """compute(), the first time that `layer` asks for it."""
+    def once(self, layer):
+        """layer.constants(state), computed the first time that `layer` asks for it."""
         if layer not in self.constants:
-            self.constants[layer] = compute()
+            self.constants[layer] = layer.constants(self)
         return self.constants[layer]
 
     def kept(self, layer, size):
@@ -180,10 +182,11 @@ class State:
         return self.maps[layer]
 
     def neighbours(self, offsets):
-        """(H*W, T): the rows of the pixels at `offsets` (dh, dw) from each pixel of the image."""
+        """For each pixel, the rows (T,) of the pixels at `offsets` (dh, dw) from it."""
         height, width = self.image.shape[-2:]
         h, w = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         dh, dw = torch.tensor(offsets).T  # each (T,)
         h, w = h.reshape(-1, 1) + dh, w.reshape(-1, 1) + dw
         inside = (h >= 0) & (h < height) & (w >= 0) & (w < width)
-        return torch.where(inside, h * width + w, height * width).to(self.image.device)
+        rows = torch.where(inside, h * width + w, height * width)  # (H*W, T)
+        return rows.to(self.image.device).unbind()

@@ -25,7 +25,7 @@ class ResidualBlock(nn.Module):
         self.conv = MaskedConv2d("B", half, half, kernel_size, image_channels)
         self.up = MaskedConv2d("B", half, features, 1, image_channels)
         self.condition = nn.Linear(condition_dim, half, bias=False) if condition_dim else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x, condition=None, state=None):
         h = self.down(F.relu(x), state)
