@@ -84,11 +84,11 @@ RECIPES = {
     ),
     "pixelcnn-mnist": Recipe(
         PixelCNN,
-        MNIST | {"features": 64, "layers": 8},
+        MNIST | {"features": 64, "layers": 6, "kernel_size": 5},
         "mnist",
         binarised_mnist,
         n_steps=60_000,  # some 38 epochs: minutes on a GPU, hours on two cores
-        lr=2e-3,
+        lr=3e-3,
     ),
 }
 
@@ -126,6 +126,13 @@ def train(name, steps=None, progress=True):
     """
     recipe, path = RECIPES[checkpoint(name).stem], checkpoint(name)
     n_steps = recipe.n_steps if steps is None else steps
+    if path.exists():
+        there = metadata(name)
+        if there.get("recipe") == recipe.describe() and there["steps"] > n_steps:
+            raise ValueError(
+                f"steps: expected at least the {there['steps']} that {path} was trained for, "
+                f"got {n_steps}; move that file away to train a shorter one"
+            )
     model = build(name)
     training, valid = recipe.images("train"), recipe.images("valid")
     state = data.DATA.parent / "build" / "training" / f"{name}-{n_steps}.pt"
@@ -143,7 +150,7 @@ def train(name, steps=None, progress=True):
         raise SystemExit(f"{name} is not finished: run the same command again to go on")
     half = {key: value.half().contiguous() for key, value in model.cpu().state_dict().items()}
     model.load_state_dict(half)  # measured as it will be loaded
-    metadata = {
+    made = {
         "recipe": recipe.describe(),
         "steps": n_steps,
         "preview": n_steps < recipe.n_steps,
@@ -155,18 +162,18 @@ def train(name, steps=None, progress=True):
     for split in ("valid", "test"):
         images = recipe.images(split)
         nats = evaluate(model, images)
-        metadata[split] = {
+        made[split] = {
             "images": len(images),
             "nats": round(nats, 4),
             "bits_per_dim": round(bits_per_dim(nats, images.pixels), 5),
         }
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(half, unfinished, {"gencourse": json.dumps(metadata)})
+    save_file(half, unfinished, {"gencourse": json.dumps(made)})
     unfinished.chmod(0o644)  # it is made for its owner alone
     os.replace(unfinished, path)
     state.unlink()
-    return metadata
+    return made
 
 
 def metadata(name):

@@ -50,6 +50,13 @@ def test_fewer_steps_are_a_preview(tiny):
     assert recipes.train(tiny, steps=3, progress=False)["preview"] is True
 
 
+def test_a_shorter_run_does_not_replace_a_longer_one(tiny):
+    recipes.train(tiny, progress=False)
+    with pytest.raises(ValueError, match="steps: expected at least the 6 .* got 3"):
+        recipes.train(tiny, steps=3, progress=False)
+    assert recipes.metadata(tiny)["steps"] == 6
+
+
 def test_a_stopped_training_goes_on(tiny, monkeypatch):
     whole = recipes.train(tiny, progress=False)
     weights = gencourse.load(tiny).state_dict()
