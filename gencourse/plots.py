@@ -38,6 +38,14 @@ def set_style() -> None:
     )
 
 
+def png(fig: Figure, dpi: int = 90) -> bytes:
+    """The PNG bytes of a figure, which is closed."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    plt.close(fig)
+    return buffer.getvalue()
+
+
 def show(fig: Figure, alt: str, dpi: int = 90) -> None:
     """Display `fig` as a PNG whose alternative text is `alt`, and close it.
 
@@ -46,11 +54,8 @@ def show(fig: Figure, alt: str, dpi: int = 90) -> None:
     """
     if not alt.strip():
         raise ValueError("show(fig, alt): alt is empty; say in words what the figure shows")
-    png = io.BytesIO()
-    fig.savefig(png, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
-    plt.close(fig)
     display(
-        {"image/png": png.getvalue(), "text/plain": alt},
+        {"image/png": png(fig, dpi), "text/plain": alt},
         metadata={"image/png": {"alt": alt}},
         raw=True,
     )
@@ -122,10 +127,7 @@ def masks(named):
             for column in range(k):
                 axis.text(column, row, f"{mask[row][column]:.0f}", ha="center", va="center")
         _frame(axis, k // 2, k // 2)
-        axis.set_xticks([i - 0.5 for i in range(1, k)], [])
-        axis.set_yticks([i - 0.5 for i in range(1, k)], [])
-        axis.grid(color="0.7", lw=0.5)
-        axis.tick_params(length=0)
+        _cells(axis, k, k, color="0.7", lw=0.5)
         axis.set_title(title, fontsize=10)
     return fig
 
@@ -155,12 +157,17 @@ def context(seen, row, column, *, title="", axis=None):
         colours[earlier & reached] = 1 - shade[:, None] * (1 - blue)
     axis.imshow(colours.numpy())
     _frame(axis, row, column)
-    axis.set_xticks([i - 0.5 for i in range(1, width)], [])
-    axis.set_yticks([i - 0.5 for i in range(1, height)], [])
-    axis.grid(color="0.8", lw=0.4)
-    axis.tick_params(length=0)
+    _cells(axis, height, width, color="0.8", lw=0.4)
     axis.set_title(title, fontsize=10)
     return axis.figure
+
+
+def _cells(axis, height, width, **line):
+    """Thin lines between the pixels of an image, and no ticks."""
+    axis.set_xticks([i - 0.5 for i in range(1, width)], [])
+    axis.set_yticks([i - 0.5 for i in range(1, height)], [])
+    axis.grid(**line)
+    axis.tick_params(length=0)
 
 
 def _frame(axis, row, column):
@@ -299,10 +306,7 @@ def generation(image, order, step, levels, *, title="", axis=None):
         colours[h, w] = _rgb(COLOURS[5])
     axis.imshow(colours.numpy())
     axis.spines[:].set_visible(False)
-    axis.set_xticks([i - 0.5 for i in range(1, width)], [])
-    axis.set_yticks([i - 0.5 for i in range(1, height)], [])
-    axis.grid(color="0.7", lw=0.4)
-    axis.tick_params(length=0)
+    _cells(axis, height, width, color="0.7", lw=0.4)
     axis.set_title(title, fontsize=10)
     return axis.figure
 

@@ -4,21 +4,12 @@ An explorer is an ipywidgets box. Its `draw(**values)` returns the figure for gi
 it can be called without a slider; an error in it is shown in place of the picture.
 """
 
-import io
 import traceback
 
 import ipywidgets
 import matplotlib.pyplot as plt
 
 from gencourse import plots
-
-
-def png(fig, dpi=90):
-    """The PNG bytes of a figure, which is closed."""
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
-    plt.close(fig)
-    return buffer.getvalue()
 
 
 class Explorer(ipywidgets.VBox):
@@ -37,7 +28,7 @@ class Explorer(ipywidgets.VBox):
         """Draws the picture for the present values of the controls."""
         try:
             values = {name: control.value for name, control in self.controls.items()}
-            self.picture.value = png(self.draw(**values))
+            self.picture.value = plots.png(self.draw(**values))
             self.problem.value = ""
         except Exception:  # a widget's exception is lost otherwise: show it to the student
             self.problem.value = f"<pre style='color:#b00'>{traceback.format_exc()}</pre>"
@@ -74,7 +65,7 @@ class LossCurve(ipywidgets.Image):
         if not self.shown:
             display(self)
             self.shown = True
-        self.value = png(plots.loss_curve(history))
+        self.value = plots.png(plots.loss_curve(history))
         if len(history.losses) == history.n_steps:
             self.close()
 
